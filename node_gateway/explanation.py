@@ -135,10 +135,16 @@ def of_descriptor(one: Descriptor) -> list[str]:
         )
     for title, sets in (("Variables", one.variable_sets), ("Table", one.tables)):
         lines += [f"{name}: {title.lower()} {key} are {_list(columns)}." for key, columns in sorted(sets.items())]
+    if one.filter is not None:
+        lines.append(f"{name}: the next epoch counts {one.filter.words}; every other genotype is as if not called.")
     if one.use:
         lines.append(f"{name}: its data use terms are {data_use.named(one.use)}.")
     for overlap in one.overlaps:
-        lines.append(f"{name}: some of its people are in {overlap.dataset} at {overlap.node or 'this node'} as well.")
+        where = f"at {overlap.node}" if overlap.node else "elsewhere"
+        lines.append(
+            f"{name}: some of its people are in {overlap.dataset} {where} as well: who asks both is told that a sum"
+            " counts them twice."
+        )
     if one.files:
         lines.append(f"{name}: {len(one.files)} files are described.")
     return lines

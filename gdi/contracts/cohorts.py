@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError
 
-from gdi.contracts.descriptor import Column, Descriptor, Level, Name, Phenotype
+from gdi.contracts.descriptor import Column, Descriptor, GenotypeFilter, Level, Name, Phenotype
 from gdi.contracts.ids import DatasetId, Digest, KindName, WorkflowName
 from gdi.kit.models import Frozen, mistakes
 
@@ -80,13 +80,15 @@ def chosen(value: object) -> CohortChoice:
 
 class EpochCohorts(Frozen):
     """What a run may name of an open epoch: the levels of each split, variable sets and tables. Nothing of it says how
-    many people there are.
+    many people there are. `filter`: which genotypes count; all where it is None.
     """
 
     number: EpochNumber
     splits: dict[Column, tuple[Level, ...]] = Field(default_factory=dict, max_length=10)
     variables: tuple[Name, ...] = Field(default=(), max_length=1000)
     tables: tuple[Name, ...] = Field(default=(), max_length=1000)
+    # Not known to brokers before version 0.3.
+    filter: GenotypeFilter | None = Field(default=None, exclude_if=lambda filter: filter is None)
 
     @property
     def choices(self) -> list[CohortChoice]:

@@ -153,6 +153,36 @@ class Overlap(Frozen):
     node: NodeId | None = None
 
 
+class GenotypeFilter(Frozen):
+    """Which genotypes of the files count; every other is as if it had not been called. An epoch has the filter that the
+    descriptor had when it opened, and another filter is another epoch. `passed`: only of lines whose FILTER is PASS.
+    `least_quality`, `least_depth`: GQ and DP, in the units of VCF; a genotype without the number does not count.
+    `ploidy`: only of so many copies.
+    """
+
+    passed: bool = False
+    least_quality: float | None = Field(default=None, gt=0, le=1000)
+    least_depth: int | None = Field(default=None, ge=1, le=1_000_000)
+    ploidy: Literal[1, 2] | None = None
+
+    @property
+    def words(self) -> str:
+        """What counts, for people."""
+        parts = [
+            "lines whose FILTER is PASS" if self.passed else "",
+            f"GQ of at least {self.least_quality:g}" if self.least_quality is not None else "",
+            f"DP of at least {self.least_depth}" if self.least_depth is not None else "",
+            f"ploidy {self.ploidy}" if self.ploidy is not None else "",
+        ]
+        return "genotypes with " + ", ".join(part for part in parts if part)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not (self.passed or self.least_quality or self.least_depth or self.ploidy):
+            raise ValueError("filter: it filters nothing; leave it out")
+        return self
+
+
 class CommitteeDecision(Frozen):
     """The access committee's written word that frequencies of this dataset are public."""
 
@@ -185,6 +215,8 @@ class Descriptor(Frozen):
     `run_share`: how much of the budget of `sensitive` one run may take. `min_difference`: the fewest people by whom two
     cohorts may differ.
 
+    `filter`: which genotypes count, from the next epoch on.
+
     `splits` (at most two columns), `variable_sets` (columns of regressions, by name) and `tables` (columns of cross
     tables, by name) are what an epoch is opened with. `kinds`: the kinds of release that it may be asked for; empty:
     all that the node's policy allows. `use`: the data use terms, as DUO codes.
@@ -205,6 +237,7 @@ class Descriptor(Frozen):
     overlaps: tuple[Overlap, ...] = Field(default=(), max_length=1000)
     disjoint: bool = False
     whole_tables: bool | None = None
+    filter: GenotypeFilter | None = None
     run_share: float = Field(default=0.1, gt=0, le=1)
     min_difference: int = Field(default=LEAST, ge=2, le=1_000_000)
     splits: tuple[Column, ...] = Field(default=(), max_length=MAX_SPLITS)
@@ -241,7 +274,7 @@ class Descriptor(Frozen):
             raise ValueError("decision is of membership: public")
         if self.zero == "show" and (self.membership != "public" or self.splits):
             raise ValueError("zero: show needs membership: public and no splits")
-        if not self.exact and (self.samples or self.splits or self.overlaps):
+        if not self.exact and (self.samples or self.splits or self.overlaps or self.filter):
             raise ValueError("a descriptor of many datasets (`*`) names no people: give those a file of their own")
         known = self.samples.columns if self.samples else frozenset()
         made = [one.column for one in self.derived]

@@ -21,6 +21,7 @@ from gdi.contracts.ids import (
     Sha256,
     WorkflowName,
 )
+from gdi.contracts.overlaps import Shared
 from gdi.kit.models import Strict
 
 ReviewState = Literal["awaiting-review", "published", "refused", "unknown"]
@@ -52,6 +53,7 @@ class Released(BaseModel):
     """The answer of `POST /releases/{run}` (200): what was published. `sha256` and `bytes` of the published file, which
     lies at `url`; `signature` is the node's `release+jwt`. `sites_withheld` and `withheld`, by reason: rounded
     to 1,000; None and empty of fewer than 10,000 sites. `cohort`: whose numbers these are, with each epoch's number.
+    `overlaps`: datasets elsewhere that have some of the same people, as the datasets' descriptors say.
     """
 
     name: ReleaseName
@@ -65,6 +67,7 @@ class Released(BaseModel):
     withheld: dict[str, int] = Field(default_factory=dict)
     # Not told by gateways before version 0.3, whose readers know no such field.
     cohort: CohortChoice | None = Field(default=None, exclude_if=lambda cohort: cohort is None)
+    overlaps: Shared = Field(default_factory=list, exclude_if=lambda overlaps: not overlaps)
 
 
 class ObjectFile(BaseModel):

@@ -12,6 +12,7 @@ from gdi.contracts.cohorts import EpochCohorts
 from gdi.contracts.data_use import DuoCode
 from gdi.contracts.ids import DatasetId, Digest, Label, NodeId, Text, WorkflowName
 from gdi.contracts.orders import Jws, OrderReason, OrderState
+from gdi.contracts.overlaps import Shared
 from gdi.contracts.parameters import Parameters
 from gdi.contracts.runs import Placement
 from gdi.kit.models import Strict
@@ -86,7 +87,7 @@ class PreflightRequest(Strict):
 
 class PreflightReply(Strict):
     """`POST /v1/preflights/{id}/{node}` by the node. `queued`: orders before this one; `expected`: seconds until it
-    would begin, where that is known.
+    would begin, where that is known. `overlaps`: datasets elsewhere that have some of the same people.
     """
 
     admitted: bool
@@ -94,6 +95,7 @@ class PreflightReply(Strict):
     detail: Text = ""
     queued: int | None = Field(default=None, ge=0)
     expected: float | None = Field(default=None, ge=0)
+    overlaps: Shared = Field(default_factory=list, exclude_if=lambda overlaps: not overlaps)
 
 
 class NodePreflight(Strict):
@@ -111,6 +113,7 @@ class NodePreflight(Strict):
     detail: Text = ""
     queued: int | None = None
     expected: float | None = None
+    overlaps: Shared = Field(default_factory=list, exclude_if=lambda overlaps: not overlaps)
 
 
 class PreflightAnswer(Strict):

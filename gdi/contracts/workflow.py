@@ -79,7 +79,8 @@ class Needs(Strict):
 class Workflow(Strict):
     """The content of `workflow.yaml`. `parameters` is a JSON Schema object: `{name: schema}`, each schema with a title
     and, unless required, a default. `cohorts`: the parts of an epoch's people that it can analyse by themselves, where
-    a run names one (`config["cohort"]`); every workflow analyses everybody.
+    a run names one (`config["cohort"]`); every workflow analyses everybody. `filters`: it counts only genotypes that an
+    epoch's filter lets count (`config["described"]`), or reads none.
     """
 
     name: WorkflowName
@@ -94,6 +95,7 @@ class Workflow(Strict):
     releases: list[Release] = Field(default_factory=list, max_length=20)
     cohorts: list[CohortPart] = Field(default_factory=list, max_length=len(PARTS))
     rounds: RoundsDeclaration | None = None
+    filters: bool = False
 
     @model_validator(mode="after")
     def _levels(self) -> Workflow:

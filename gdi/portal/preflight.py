@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from gdi.contracts import approval
 from gdi.contracts import portal_api as p
 from gdi.contracts.nodes import NodePreflight, PreflightAnswer, PreflightRequest
+from gdi.contracts.overlaps import counted_twice
 from gdi.contracts.workflow import CatalogueEntry
 from gdi.kit.problem import ProblemError
 from gdi.portal.consents import covering
@@ -34,11 +35,13 @@ async def checked(d: Door, token: str, request: p.StartCheck) -> p.StartChecked:
     prefixes = tuple(prefix for listed in known.prefixes.values() for prefix in listed)
     unknown = [d for d in request.datasets if d not in by_id and not d.startswith(prefixes or ("\0",))]
     says = {part.node: part for part in answer.nodes} if answer else {}
+    chosen: dict[str, list[str]] = {}
+    for dataset in request.datasets:
+        if dataset in by_id:
+            chosen.setdefault(by_id[dataset].node, []).append(dataset)
     nodes = [
-        _node(
-            node, [by_id[i] for i in request.datasets if i in by_id and by_id[i].node == node], states, says.get(node)
-        )
-        for node in sorted({by_id[i].node for i in request.datasets if i in by_id})
+        _node(node, [by_id[i] for i in datasets], states, says.get(node), chosen)
+        for node, datasets in sorted(chosen.items())
     ]
     wrong = [
         *mistakes,
@@ -72,8 +75,14 @@ async def _nodes_say(d: Door, token: str, request: p.StartCheck, entry: Catalogu
 
 
 def _node(
-    node: str, datasets: list[p.DatasetEntry], states: dict[str, p.NodeEntry], answer: NodePreflight | None
+    node: str,
+    datasets: list[p.DatasetEntry],
+    states: dict[str, p.NodeEntry],
+    answer: NodePreflight | None,
+    chosen: Mapping[str, Collection[str]],
 ) -> p.NodeCheck:
+    """`chosen`: by node, the datasets of the run."""
+    twice = counted_twice({node: answer.overlaps}, chosen) if answer is not None else []
     unseen = answer is not None and answer.admitted is False and answer.reason == "workflow-away"
     refused = [entry for entry in datasets if entry.access.state != "granted"]
     state: p.NodeState = states[node].state if node in states else "unknown"
@@ -85,7 +94,8 @@ def _node(
         sentence = states[node].sentence
     else:
         sentence = ""
-    words = sentence or (UNSEEN if unseen else _queue(answer) or READY)
+    ready = " ".join([_queue(answer) or READY, *twice])
+    words = sentence or (UNSEEN if unseen else ready)
     return p.NodeCheck(node=node, state=state, datasets=datasets, ready=not sentence, sentence=words, answer=answer)
 
 

@@ -22,6 +22,7 @@ from gdi.contracts.orders import (
     WorkItem,
     WorkQuestion,
 )
+from gdi.contracts.overlaps import shared_people
 from gdi.kit import tracing
 from gdi.kit.problem import ProblemError
 from gdi.kit.version import installed
@@ -406,7 +407,9 @@ class NodeAgent:
         try:
             need_placement(self.policy.current())
             await self.judge.admitted(claims, await self.judge.files(claims.digest))
-            reply = PreflightReply(admitted=True, queued=queued, expected=self.duties.expected(queued))
+            overlaps = shared_people(map(self.policy.datasets.of, claims.datasets))
+            expected = self.duties.expected(queued)
+            reply = PreflightReply(admitted=True, queued=queued, expected=expected, overlaps=overlaps)
         except RefusedOrder as refused:
             reply = PreflightReply(admitted=False, reason=refused.reason, detail=refused.detail, queued=queued)
         await self._audit(reply.admitted, "", 0, f"preflight of {claims.workflow}: {reply.reason}", claims.sub)

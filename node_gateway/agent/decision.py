@@ -16,6 +16,7 @@ from gdi.contracts.packed_workflow import UnpackedWorkflow
 from gdi.contracts.workflow import RESERVED, Workflow
 from gdi.kit.jose import TokenError
 from gdi.visas.visas import SENTENCES, Passport, Visa
+from node_gateway.epochs.admission import OpenEpoch
 from node_gateway.node_orders import NodeOrder
 from node_gateway.policy import Policy
 from node_gateway.workflow_policy import ApprovedBy, ApprovedVersion
@@ -166,6 +167,16 @@ def need_cohort(given: dict[str, Any], workflow: Workflow) -> cohorts.CohortChoi
     if mistakes := workflow.check_cohort(given.get(cohorts.PARAMETER)):
         raise RefusedOrder("parameters", f"{mistakes[0]}.")
     return cohorts.chosen(given.get(cohorts.PARAMETER))
+
+
+def need_filters(workflow: Workflow, epochs: Iterable[OpenEpoch]) -> None:
+    """A workflow that reads genotypes leaves out those that the epochs' filters leave out."""
+    if filtered := [one for one in epochs if one.filtered and not workflow.filters]:
+        one = filtered[0]
+        raise RefusedOrder(
+            "not-open",
+            f"Epoch {one.number} of {one.dataset} counts some genotypes only, and {workflow.name} knows no filters.",
+        )
 
 
 def need_images(workflow: Workflow, policy: Policy) -> None:

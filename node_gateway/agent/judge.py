@@ -26,7 +26,7 @@ from gdi.kit.problem import ProblemError
 from gdi.kit.times import date
 from gdi.kit.used_ids import UsedIds
 from gdi.visas.visas import Passport, Visa, Visas
-from node_gateway.agent.decision import Admitted, RefusedOrder, decide, need_same_analysis, with_cohort
+from node_gateway.agent.decision import Admitted, RefusedOrder, decide, need_filters, need_same_analysis, with_cohort
 from node_gateway.epochs import admission
 from node_gateway.node_orders import NodeOrders
 from node_gateway.policy import PolicyFile
@@ -109,12 +109,12 @@ class Judge:
             kinds=tuple(kinds),
             cohort=cohort,
         )
+        epochs = await self.orders.open_epochs()
         try:
-            admission.decide(
-                self.policy.current(), self.policy.datasets.all(), await self.orders.open_epochs(), question
-            )
+            admission.decide(self.policy.current(), self.policy.datasets.all(), epochs, question)
         except ProblemError as error:
             raise RefusedOrder("not-open", error.problem.detail) from None
+        need_filters(files.workflow, admission.epochs_of(claims.datasets, epochs, cohort))
 
     async def not_older(self, claims: OrderClaims) -> None:
         if any(order.attempt > claims.attempt for order in await self.orders.of_run(claims.run)):

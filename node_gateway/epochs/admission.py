@@ -21,8 +21,8 @@ KINDS_OF_LEVELS = frozenset({vocabulary.ALLELES})  # of which all levels of a sp
 
 @dataclass(frozen=True)
 class OpenEpoch:
-    """A frozen version of a dataset: the `levels` of each of its splits, and the names of its variable sets and
-    tables. It says nothing about people.
+    """A frozen version of a dataset: the `levels` of each of its splits, the names of its variable sets and tables, and
+    whether only some genotypes count (`filtered`). It says nothing about people.
     """
 
     dataset: str
@@ -30,6 +30,7 @@ class OpenEpoch:
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
     variables: frozenset[str] = frozenset()
     tables: frozenset[str] = frozenset()
+    filtered: bool = False
 
 
 def decide(
@@ -72,6 +73,8 @@ def _of_dataset(
     if epoch is None:
         if choice.epochs.get(dataset) or named(choice):
             raise _not_open(f"the dataset {dataset} has no such epoch")
+        if descriptor.filter is not None:
+            raise _not_open(f"the genotypes of the dataset {dataset} are filtered, and no epoch says how")
         if descriptor.membership == "sensitive":
             raise _not_open(f"the dataset {dataset} is sensitive, and has no epoch whose people have a budget")
         if not (alone or descriptor.disjoint):

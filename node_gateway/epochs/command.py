@@ -49,6 +49,8 @@ class Opening:
 async def open_(database: GatewayDatabase, key: SigningKey, request: Opening, *, dry_run: bool) -> str:
     """Opens the epoch, or says what would happen. EpochRefused, PersonsError."""
     people, parts, named = _people(key, request)
+    counts = request.descriptor.filter if request.descriptor else None
+    named |= {"filter": counts.model_dump(mode="json", exclude_defaults=True)} if counts else {}
     dataset, least = request.dataset, request.min_difference
     async with database.write() as connection:
         await exclusive(connection, "ledger")
@@ -124,7 +126,8 @@ async def lines(database: GatewayDatabase) -> str:
 
 def _line(epoch: store.Epoch) -> str:
     day = datetime.fromtimestamp(epoch.opened_at, UTC).date()
-    return f"{epoch.dataset}\tepoch {epoch.number}\t{epoch.people} people\topened {day}"
+    line = f"{epoch.dataset}\tepoch {epoch.number}\t{epoch.people} people\topened {day}"
+    return f"{line}\t{epoch.genotypes.words}" if epoch.genotypes else line
 
 
 async def cohort_lines(database: GatewayDatabase, dataset: str | None = None) -> str:

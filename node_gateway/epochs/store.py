@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.cohorts import EpochCohorts
-from gdi.contracts.descriptor import MAX_LEVEL
+from gdi.contracts.descriptor import MAX_LEVEL, GenotypeFilter
 from gdi.kit.database import insert
 from node_gateway.db import store as db
 from node_gateway.epochs.admission import OpenEpoch, cohort_name
@@ -27,8 +27,8 @@ BATCH = 1000
 
 @dataclass(frozen=True)
 class Epoch:
-    """One frozen version of a dataset: `number` from 1, how many `people`, when it was opened (seconds, UTC), and the
-    levels of its splits, its variable sets and tables by name.
+    """One frozen version of a dataset: `number` from 1, how many `people`, when it was opened (seconds, UTC), the
+    levels of its splits, its variable sets and tables by name, and which genotypes count.
     """
 
     dataset: str
@@ -38,6 +38,12 @@ class Epoch:
     splits: Mapping[str, Sequence[str]] = field(default_factory=dict)
     variables: Sequence[str] = ()
     tables: Sequence[str] = ()
+    filter: Mapping[str, Any] | None = None
+
+    @property
+    def genotypes(self) -> GenotypeFilter | None:
+        """Which genotypes count; all where it is None."""
+        return None if self.filter is None else GenotypeFilter.model_validate(self.filter)
 
     @property
     def name(self) -> str:
@@ -59,13 +65,18 @@ class Epoch:
             if all(len(level) <= MAX_LEVEL for level in levels)
         }
         return EpochCohorts(
-            number=self.number, splits=splits, variables=tuple(self.variables), tables=tuple(self.tables)
+            number=self.number,
+            splits=splits,
+            variables=tuple(self.variables),
+            tables=tuple(self.tables),
+            filter=self.genotypes,
         )
 
     @property
     def facts(self) -> OpenEpoch:
         """What of it an admission may depend on."""
-        return OpenEpoch(self.dataset, self.number, self.splits, frozenset(self.variables), frozenset(self.tables))
+        names = (frozenset(self.variables), frozenset(self.tables))
+        return OpenEpoch(self.dataset, self.number, self.splits, *names, filtered=self.filter is not None)
 
 
 async def left_without_epoch(connection: AsyncConnection, dataset: str) -> bool:

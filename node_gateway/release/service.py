@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gdi.contracts.gateway_api import WAITING, AwaitingReview, Released, ReleaseRequest
+from gdi.contracts.overlaps import shared_people
 from gdi.contracts.urls import WorkspaceUrl
 from gdi.kit.database import exclusive
 from gdi.kit.jose import SigningKey
@@ -174,6 +175,7 @@ class Releases:
             sites_withheld=None if verdict.public is None else rounded(sum((verdict.counts or {}).values())),
             withheld=dict(verdict.public or {}),
             cohort=cohort,
+            overlaps=shared_people(map(self.policy.datasets.of, sorted(caller.datasets))),
         ).model_dump(mode="json")
         answer[AT_NODE] = {
             "withheld": dict(sorted(verdict.withheld.items())),

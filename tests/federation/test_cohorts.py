@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from gdi.local_federation.demo import WORKFLOW
-from gdi.local_federation.federation import COHORT
 from tests.federation.driver import Driver, Started
-from tests.support.federation_cohorts import SITES, SPLIT, people
+from tests.support.federation_cohorts import FEMALE, SPLIT, counts_of, exact
 
 NEVER_RUN = "cohort-counts"  # no test of a federation starts it
-FEMALE = {"split": "sex", "level": "female"}
-
-
-def counts_of(level: str) -> dict[tuple[str, int, str, str], tuple[int, int]]:
-    """(AC, AN) of these people by site, from the genotypes themselves."""
-    columns = [9 + one for number in range(len(SPLIT)) for one in people(level, number)]
-    found = {}
-    with gzip.open(COHORT, "rt") as file:
-        records = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")][:SITES]
-    for cells in records:
-        alleles = [allele for column in columns for allele in cells[column][:3:2]]
-        called = [allele for allele in alleles if allele != "."]
-        found[cells[0], int(cells[1]), cells[3], cells[4]] = (called.count("1"), len(called))
-    return found
-
-
-def exact(driver: Driver, run: Started) -> dict[tuple[str, int, str, str], tuple[int, int]]:
-    heading, *lines = (driver.layout.results / run.run / "answer.tsv").read_text().splitlines()
-    rows = [dict(zip(heading.split("\t"), line.split("\t"), strict=True)) for line in lines]
-    return {(r["CHROM"], int(r["POS"]), r["REF"], r["ALT"]): (int(r["AC"]), int(r["AN"])) for r in rows if r["AC"]}
 
 
 def ask(driver: Driver, cohort: Mapping[str, Any] | None) -> Started:
@@ -59,7 +37,7 @@ def test_a_run_is_answered_for_the_level_that_it_names_at_every_node(driver: Dri
             assert {node["answer"]["reason"] for node in checked["nodes"]} == {reason}
     run = ask(driver, FEMALE)
     driver.succeed(run)
-    truth, told = counts_of("female"), exact(driver, run)
+    truth, told = counts_of("female"), exact(driver.layout.results / run.run / "answer.tsv")
     assert told and {site: truth[site] for site in told} == told
     summary = json.loads((driver.layout.results / run.run / "releases.json").read_text())
     assert summary["parameters"]["cohort"] == FEMALE

@@ -17,6 +17,7 @@ import yaml
 
 from gdi.local_federation.cohort import CohortSite
 from tests.federation.driver import Driver, Started, wait_for
+from tests.support import federation_cohorts as split
 from tests.support.federation_border import forbidden, leaving, sample_names
 
 BOTH = ("node-a", "node-b")
@@ -102,3 +103,16 @@ def test_the_answer_is_right_after_a_kill_and_a_persons_look_at_each_node(
     assert len({(t["gdi-node"], t["gdi-job"]) for t in done}) == len(done), "no finished task ran again"
     for file in leaving(driver, "node-a"):
         assert forbidden(file.read_bytes(), sample_names()) == [], file.name
+
+
+def test_a_cohort_is_named_where_the_coordinator_starts_snakemake(driver: Driver) -> None:
+    """The node's word comes before Snakemake; what leaves is of that level's people."""
+    place(driver, "coordinator", "the test plays the coordinator", review=True)
+    asked = partial(driver.start, datasets=["EGAD-SPLIT-A"])
+    wrong, whole = (asked({"regions": 1, **more}) for more in ({"cohort": split.FEMALE | {"level": "male"}}, {}))
+    driver.succeed(whole)
+    assert driver.finish(wrong) == "failed" and driver.all_tasks(wrong.run) == [], "no such level is open"
+    run = asked({"regions": 1, "cohort": split.FEMALE})
+    driver.succeed(run)
+    truth, told = split.counts_of("female", [0]), split.exact(driver.layout.results / run.run / "answer.tsv")
+    assert told and {site: truth[site] for site in told} == told

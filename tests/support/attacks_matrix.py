@@ -84,7 +84,7 @@ async def three_people_of_two_categories(node: DisclosureNode) -> list[str]:
     return ["three who are ill smoke"] if told.get(("ill=true", "smoker=true")) == 3 else []
 
 
-@attack("author", "dominance+leverage", honest)
+@attack("author", "dominance+leverage+odd+bits+equations", honest)
 async def a_sum_that_is_the_richest_person(node: DisclosureNode) -> list[str]:
     described(node)
     income = [30_000 + one for one in PEOPLE]
@@ -120,7 +120,7 @@ async def two_sums_of_small_whole_numbers(node: DisclosureNode) -> list[str]:
     return ["one person went twice"] if twice == 1 else []
 
 
-@attack("user", "equations+leverage", honest)
+@attack("user", "equations+leverage+bits", honest)
 async def as_many_sums_as_people(node: DisclosureNode) -> list[str]:
     """Products with numbers that the attacker knows are equations, of which each person's value is the solution."""
     described(node)
@@ -241,7 +241,7 @@ async def a_score_that_hides_a_rare_genotype(node: DisclosureNode) -> list[str]:
     return ["three people carry the allele"] if round(carriers, 6) == 3 else []
 
 
-@attack("author", "sums", honest)
+@attack("author", "sums+odd+bits+equations", honest)
 async def the_rich_one_of_the_men_who_do_not_smoke(node: DisclosureNode) -> list[str]:
     """As above, of twenty men, of whom all but one have no income; others are as rich, so that no category's sum is."""
     described(node)
@@ -266,7 +266,7 @@ def twins() -> tuple[list[float], list[float], list[str]]:
     return list(first), list(second), [str(n * 7 % 10 < 3 or n == TARGET).lower() for n in PEOPLE]
 
 
-@attack("user", "leverage", honest)
+@attack("user", "leverage+odd+bits+equations", honest)
 async def two_numbers_that_differ_for_one_person(node: DisclosureNode) -> list[str]:
     """Their difference, times any column, is that person's value of it."""
     described(node)
@@ -306,7 +306,7 @@ async def one_number_by_two_names_of_everybody_and_of_all_but_one(node: Disclosu
     return [f"the target has {rest:.2f}"] if abs(rest - LDL[TARGET]) < 1e-6 else []
 
 
-@attack("user", "equations+leverage", honest)
+@attack("user", "equations+leverage+odd+bits", honest)
 async def numbers_that_nineteen_people_have(node: DisclosureNode) -> list[str]:
     """Nineteen numbers that the attacker knows, 0 for all others: as many equations as people, of 629."""
     described(node)
@@ -319,3 +319,66 @@ async def numbers_that_nineteen_people_have(node: DisclosureNode) -> list[str]:
         return []
     found = np.linalg.solve(known[:19].T, [told[name, "ldl"] for name in KNOWN[:19]])
     return [f"{n}: {value:.2f}" for n, value in enumerate(found) if abs(value - LDL[n]) < 0.005]
+
+
+def six_others(n: int) -> bool:
+    """Six people, of whom no two are neighbours."""
+    return n % 97 == 11 and n < 580
+
+
+@attack("user", "leverage+bits+equations", honest)
+async def two_numbers_that_differ_for_six(node: DisclosureNode) -> list[str]:
+    """A weight measured twice; the user knows both. The sums' difference over the ill is that of the ill among the
+    six, and of 64 sets one has it.
+    """
+    described(node)
+    random = np.random.default_rng(3)
+    first = random.normal(70, 10, 629).clip(45, 99).round(1)
+    apart = np.zeros(629)
+    for place, n in enumerate(n for n in PEOPLE if six_others(n)):
+        apart[n] = (1.1, 1.7, 2.0, 2.2, 2.3, 2.4)[place]  # no two sets have one sum
+    ill = [bool(one) for one in random.permutation(629) % 2]
+    persons = people(bmi=first, visits=first + apart, ill=[str(one).lower() for one in ill])
+    told = await sums(node, matrix_file(persons, "bmi", ["visits"], ["ill"]))
+    if not told:
+        return []
+    return who_of_few(apart, told["ill=true", "visits"] - told["ill=true", "bmi"], ill)
+
+
+def who_of_few(apart: np.ndarray[Any, Any], wanted: float, ill: Sequence[bool]) -> list[str]:
+    """Which of those who differ are ill: the one subset with that sum, where it is the truth."""
+    few = [int(n) for n in np.flatnonzero(apart)]
+    sets = np.flatnonzero(np.abs(subset_sums(apart[few].reshape(-1, 1))[:, 0] - wanted) < 1e-5)
+    if len(sets) != 1:
+        return []
+    found = [bool(int(sets[0]) >> bit & 1) for bit in range(len(few))]
+    return [f"{n} is ill" for n, one in zip(few, found, strict=True) if one] if found == [ill[n] for n in few] else []
+
+
+@attack("user", "odd+bits+equations", honest)
+async def whole_kilograms_but_for_six(node: DisclosureNode) -> list[str]:
+    """Only six were weighed with decimals: those of the sum over the ill are of the ill among them."""
+    described(node)
+    random = np.random.default_rng(4)
+    weight = random.normal(70, 10, 629).clip(45, 99).round(0)
+    apart = np.zeros(629)
+    for place, n in enumerate(n for n in PEOPLE if six_others(n)):
+        apart[n] = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32)[place]
+    ill = [bool(one) for one in random.permutation(629) % 2]
+    persons = people(bmi=weight + apart, ill=[str(one).lower() for one in ill])
+    told = await sums(node, matrix_file(persons, "bmi", [], ["ill"]))
+    return who_of_few(apart, told["ill=true", "bmi"] % 1, ill) if told else []
+
+
+@attack("user", "odd+bits+equations", honest)
+async def the_age_of_the_one_with_decimals(node: DisclosureNode) -> list[str]:
+    """The product of two numbers has the last digits of one person."""
+    described(node)
+    random = np.random.default_rng(6)
+    weight, age = random.normal(70, 10, 629).clip(45, 99).round(0), random.integers(20, 90, 629)
+    weight[TARGET] += 0.01
+    told = await sums(node, matrix_file(people(bmi=weight, visits=age), "bmi", ["visits"]))
+    if not told:
+        return []
+    found = round(told["bmi", "visits"] % 1 * 100)
+    return [f"the target is {found}"] if found == age[TARGET] else []

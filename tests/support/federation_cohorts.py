@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -66,6 +67,30 @@ async def _open(federation: Federation, node: str, dataset: str, table: Path) ->
     opening = epochs.Opening(dataset, samples=table, descriptor=Descriptor.model_validate(described))
     await epochs.open_(database, key, opening, dry_run=False)
     await database.close()
+
+
+FEMALE = {"split": "sex", "level": "female"}
+Site = tuple[str, int, str, str]
+
+
+def counts_of(level: str, nodes: Sequence[int] = (0, 1)) -> dict[Site, tuple[int, int]]:
+    """(AC, AN) of these people by site, from the genotypes themselves. `nodes`: by number."""
+    columns = [9 + one for number in nodes for one in people(level, number)]
+    found = {}
+    with gzip.open(COHORT, "rt") as file:
+        records = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")][:SITES]
+    for cells in records:
+        alleles = [allele for column in columns for allele in cells[column][:3:2]]
+        called = [allele for allele in alleles if allele != "."]
+        found[cells[0], int(cells[1]), cells[3], cells[4]] = (called.count("1"), len(called))
+    return found
+
+
+def exact(answer: Path) -> dict[Site, tuple[int, int]]:
+    """(AC, AN) by site of an answer's table, where AC is told."""
+    heading, *lines = answer.read_text().splitlines()
+    rows = [dict(zip(heading.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    return {(r["CHROM"], int(r["POS"]), r["REF"], r["ALT"]): (int(r["AC"]), int(r["AN"])) for r in rows if r["AC"]}
 
 
 def people(level: str, number: int) -> list[int]:

@@ -64,15 +64,15 @@ def cohorts(folder: Path, nodes: int) -> list[Path]:
     return folders
 
 
-def analyse(folder: Path, question: Question) -> Path:
-    """The workflow at one node. The file that it asks to release."""
+def analyse(folder: Path, question: Question, *more: object) -> Path:
+    """The workflow at one node; `more` of its regressions' options. The file that it asks to release."""
     vcf, samples, ranges = folder / "cohort.vcf.gz", folder / "samples.tsv", folder / "regions.json"
     if not ranges.exists():
         must("validate.py", vcf, folder / "validated.json")
         must("regions.py", folder / "validated.json", ranges, "--regions", REGIONS)
     parts = [folder / f"{n}.tsv" for n in range(REGIONS)]
     for n, part in enumerate(parts):
-        must("regress.py", vcf, samples, ranges, n, part, "--question", question.json)
+        must("regress.py", vcf, samples, ranges, n, part, "--question", question.json, *more)
     must("gather.py", folder / "gwas.tsv", *parts)
     return folder / "gwas.tsv"
 

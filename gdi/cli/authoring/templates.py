@@ -223,7 +223,10 @@ TEMPLATES = {
         arguments=" {params.column:q} {params.number:q}",
         others="".join(
             f', "{name}": {{}}'
-            for name in ("model", "outcome", "numbers", "categories", "people", "products", "steps", "leverage")
+            for name in (
+                *("model", "outcome", "numbers", "categories", "people", "products", "steps", "leverage"),
+                *("support", "arrangements"),
+            )
         ),
     ),
     "variant-statistics": Template(

@@ -29,6 +29,8 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 DAYS = (1, 7, 30, 90)  # for which consent may be given at a start
 MAX_PARAMETERS = 1024 * 1024  # bytes, as JSON
 MAX_COHORTS = 500  # that a form offers
+MAX_EPOCHS = 50  # of a dataset, that a form offers: the newest of them
+EPOCH = "epoch."  # of a form's field, before the dataset's id
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ class CohortOption:
     choice: CohortChoice
     chosen: bool
     only: list[str]
+
+
+@dataclass(frozen=True)
+class EpochField:
+    """A dataset with more than one epoch: `numbers` to choose from, the newest first; `chosen`: the one that is named,
+    0 where none is.
+    """
+
+    dataset: a.DatasetEntry
+    numbers: list[int]
+    chosen: int
 
 
 @router.get("/workflows")
@@ -128,7 +141,9 @@ async def _form(
         section="workflows",
         workflow=workflow,
         fields=fields_of(workflow.parameters, parameters),
-        cohorts=cohorts_of(workflow, usable, None if parameters is None else parameters.get(PARAMETER)),
+        cohorts=cohorts_of(workflow, usable, (parameters or {}).get(PARAMETER)),
+        epochs=epochs_of(usable, (parameters or {}).get(PARAMETER)),
+        epoch=EPOCH,
         prefix=PREFIX,
         purposes=data_use.PURPOSES,
         stated=[str(code) for code in stated] if isinstance(stated, list) else [],
@@ -155,10 +170,24 @@ def cohorts_of(
                 text = json.dumps(choice.written)
                 choices[text] = choice
                 holders.setdefault(text, []).append(entry.id)
+    part = {name: of for name, of in value.items() if name != "epochs"} if isinstance(value, dict) else value
     return [
-        CohortOption(text, choices[text], value == choices[text].written, ids if len(ids) < len(usable) else [])
+        CohortOption(text, choices[text], part == choices[text].written, ids if len(ids) < len(usable) else [])
         for text, ids in list(holders.items())[:MAX_COHORTS]
     ]
+
+
+def epochs_of(usable: Sequence[a.DatasetEntry], value: object = None) -> list[EpochField]:
+    """The datasets of which an older epoch may be asked. `value`: the cohort that is chosen."""
+    named = value.get("epochs") if isinstance(value, dict) else None
+    found = []
+    for entry in usable:
+        newest = entry.cohorts.number if entry.cohorts else 1
+        numbers = list(range(newest, max(0, newest - MAX_EPOCHS), -1))
+        number = named.get(entry.id) if isinstance(named, dict) else None
+        if len(numbers) > 1:
+            found.append(EpochField(entry, numbers, number if isinstance(number, int) else 0))
+    return found
 
 
 def _startable(check: a.StartChecked) -> bool:
@@ -183,6 +212,9 @@ def _given(p: Visit, schema: Mapping[str, Any]) -> tuple[list[str], dict[str, An
                 parameters[PARAMETER] = json.loads(cohort)
             except (ValueError, RecursionError):
                 parameters[PARAMETER] = cohort  # the check says what is wrong with it
+        epochs = {d: int(n) for d in datasets if (n := p.first(EPOCH + d)).isascii() and n.isdigit() and len(n) < 8}
+        if epochs and isinstance(named := parameters.get(PARAMETER, {}), dict):
+            parameters[PARAMETER] = {**named, "epochs": epochs}
         if stated := p.form.get(data_use.PARAMETER, []):
             parameters[data_use.PARAMETER] = stated
         return datasets, parameters

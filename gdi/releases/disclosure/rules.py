@@ -29,6 +29,7 @@ class Rule(StrEnum):
     PAIRS = "pairs"  # exact sums leave where people by every two of their categories are exact
     EQUATIONS = "equations"  # fewer exact sums leave than could be solved for each person
     LEVERAGE = "leverage"  # of no combination of columns have few people most, and a cohort's questions are nested
+    ODD = "odd"  # of no exact sum are the last digits those of few people alone
     BITS = "bits"  # exact sums over categories say less, in bits, than who is in them
     EXTREME = "extreme"  # a round takes nobody's |x·β| above 15
     SCORES = "scores"  # a score is shown by `moments`, which knows what it is made of

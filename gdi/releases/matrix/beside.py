@@ -76,7 +76,8 @@ def expect_alone(unit: SumMatrix, rules: Rules, past: Past) -> None:
 def too_many(unit: SumMatrix, rules: Rules, past: Past) -> bool:
     """Whether all sums that left of these people would be more than half as many as the people whose values of a number
     differ from its commonest, or have more than half as many bits over categories, or more than half those of who is in
-    one: a reader who knows all columns but one could solve them for that one, person by person.
+    one, or of who has which value of a number: a reader who knows all columns but one could solve them for that one,
+    person by person.
     """
     spent = [(unit.equations, unit.bits)]
     for key in past.topics.get(vocabulary.QUESTION, ()):
@@ -86,4 +87,12 @@ def too_many(unit: SumMatrix, rules: Rules, past: Past) -> bool:
         spent += [(numbers[0], numbers[2]) for cohort, numbers in past.statements(key) if cohort & past.own]
     equations, bits = (2 * sum(of) > unit.differing for of in zip(*spent, strict=True))
     bits = bits or any(2 * unit.bits_of_category > choices for choices in unit.choices)
+    bits = bits or of_numbers(unit, sum(of_categories for _, of_categories in spent[1:]))
     return (equations and Rule.EQUATIONS not in rules.off) or (bits and Rule.BITS not in rules.off)
+
+
+def of_numbers(unit: SumMatrix, earlier: int) -> bool:
+    """Whether the sums that a number is in, with the bits of `earlier` questions, have more than half as many bits as
+    who has which of its values.
+    """
+    return any(2 * (own + earlier) > unit.arrangements[name] for name, own in unit.bits_of_numbers.items())

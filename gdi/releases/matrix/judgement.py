@@ -24,7 +24,8 @@ def stays(unit: SumMatrix, people: AnsweredTable, rules: Rules) -> bool:
         return True
     if Rule.SUMS not in rules.off and smallest_union(unit) < max(LEAST_OF_GROUP, rules.floor):
         return True
-    if largest_share(unit.leverage, rules.floor) >= MOST_OF_TWO and Rule.LEVERAGE not in rules.off:
+    few_have_most = largest_share(unit.leverage, rules.floor) >= MOST_OF_TWO or unit.support[0] < LEAST_OF_GROUP
+    if few_have_most and Rule.LEVERAGE not in rules.off:
         return True
     return any(of_few(one, rules) for one in unit.sums.values()) or any(
         product_of_few(one, rules) for one in unit.products.values()
@@ -37,6 +38,8 @@ def of_few(one: NumberSum, rules: Rules) -> bool:
         return True
     if one.apart < rules.floor and Rule.APART not in rules.off:
         return True
+    if _few_are_odd(one.odd, rules):
+        return True
     return dominated(one.sums, rules) or dominated(one.squares, rules)
 
 
@@ -44,7 +47,12 @@ def product_of_few(one: ProductSum, rules: Rules) -> bool:
     """Of two numbers: also of those in whom both are not as in most people."""
     if one.apart < rules.floor and Rule.APART not in rules.off:
         return True
-    return dominated(one.products, rules)
+    return _few_are_odd(one.odd, rules) or dominated(one.products, rules)
+
+
+def _few_are_odd(odd: int, rules: Rules) -> bool:
+    """Whether few alone have other last digits: 70.5 where all others have whole kilograms. The sum's are theirs."""
+    return 0 < odd < rules.floor and Rule.ODD not in rules.off
 
 
 def dominated(shares: tuple[float, ...], rules: Rules) -> bool:

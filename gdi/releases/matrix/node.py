@@ -19,6 +19,7 @@ from gdi.releases.kind import Cell, CheckedUnits, FormatError, NodeHalf, Rules, 
 from gdi.releases.matrix import table
 from gdi.releases.matrix.beside import Term, entry_key, expect_alone, group_key, question_key, too_many
 from gdi.releases.matrix.judgement import stays
+from gdi.releases.matrix.plausibility import expect_plausible
 from gdi.releases.matrix.round_node import (
     AnsweredRound,
     answered,
@@ -62,7 +63,10 @@ class MatrixNode(NodeHalf[SumMatrix, Answered]):
     def read(self, file: IO[bytes], rules: Rules) -> list[SumMatrix]:
         if rules.membership not in ("contract", "public"):
             raise FormatError("sums of products leave only where membership is contract or public")
-        return table.read(file, rules)
+        units = table.read(file, rules)
+        for unit in units:
+            expect_plausible(unit, rules)
+        return units
 
     def keys(self, unit: SumMatrix) -> list[str]:
         counts = cross_table.names_of(unit.table, unit.table.all_counts()).values()

@@ -19,10 +19,9 @@ from gdi.releases.cross_table import table as cross_table
 from gdi.releases.cross_table.table import MAX_COUNT, CrossTable, Key
 from gdi.releases.disclosure.parts import MAX_COHORTS
 from gdi.releases.disclosure.rules import Rule
-from gdi.releases.disclosure.sums import expect_shares
 from gdi.releases.kind import FormatError, Rules
 from gdi.releases.matrix.forms import FORMAT, Group, MatrixFile, NumberSum, ProductSum
-from gdi.releases.matrix.round_table import MAX_BITS, LogisticRound, expect_whole
+from gdi.releases.matrix.round_table import MAX_BITS, LogisticRound
 
 RELEASED = "gdi-matrix-released/1"  # what leaves the node
 
@@ -30,8 +29,8 @@ RELEASED = "gdi-matrix-released/1"  # what leaves the node
 @dataclass(frozen=True)
 class SumMatrix:
     """`table`: people by categories. `sums`: by number and group of people; `products`: by two numbers, sorted.
-    `ranges`: by number, how many values it may have: 0 where it may have any. `leverage`: as the file has it. `fit`: a
-    round of a logistic model, None of a linear one.
+    `ranges`: by number, how many values it may have: 0 where it may have any. `leverage`, `support`, `arrangements`: as
+    the file has them. `fit`: a round of a logistic model, None of a linear one.
     """
 
     outcome: str
@@ -41,6 +40,8 @@ class SumMatrix:
     products: Mapping[tuple[str, str], ProductSum]
     ranges: Mapping[str, float]
     leverage: tuple[float, ...]
+    support: tuple[int, int]
+    arrangements: Mapping[str, float]
     fit: LogisticRound | None = None
 
     @property
@@ -69,8 +70,7 @@ class SumMatrix:
     @property
     def parameters(self) -> int:
         """Columns of the regression, the constant one included: of a category one less than it has levels."""
-        present = {column for column, _ in self.levels}
-        return len(self.numbers) + len(self.levels) - len(present)
+        return len(self.numbers) + self.free_levels
 
     @property
     def equations(self) -> int:
@@ -81,20 +81,35 @@ class SumMatrix:
     @property
     def bits_of_category(self) -> int:
         """Of the sums of all numbers over the people of one category."""
-        each = [self.people * self.ranges[number] for number in self.numbers]
-        return sum(MAX_BITS if not count else min(MAX_BITS, math.ceil(math.log2(count + 1))) for count in each)
+        return sum(_bits(self.people * self.ranges[number]) for number in self.numbers)
+
+    @property
+    def bits_of_numbers(self) -> dict[str, int]:
+        """Of all sums that a number is in: over everybody, over each category but one of each column, and of its
+        products.
+        """
+        groups, found = 1 + self.free_levels, {}
+        for number, values in self.ranges.items():
+            alone = groups * _bits(self.people * values)
+            found[number] = alone + sum(_bits(self.people * values * other) for other in self.ranges.values())
+        return found
+
+    @property
+    def free_levels(self) -> int:
+        """Categories but for one of each column, whose people follow from the others."""
+        return len(self.levels) - len({column for column, _ in self.levels})
 
     @property
     def bits(self) -> int:
         """What a reader who knows the numbers learns of who is in which category: of each number and category, but for
         one of each column, the bits of its sum.
         """
-        return self.bits_of_category * (len(self.levels) - len({column for column, _ in self.levels}))
+        return self.bits_of_category * self.free_levels
 
     @property
     def differing(self) -> int:
-        """The fewest people whose value of a number is not its commonest: of the others its sums may say nothing."""
-        return min(self.sums[number, None].apart for number in self.numbers)
+        """The fewest people of whom sums may be alone: whose value of a number is not its commonest, or `support`."""
+        return min(self.support[1], *(self.sums[number, None].apart for number in self.numbers))
 
     @property
     def choices(self) -> list[float]:
@@ -141,21 +156,20 @@ def read(file: IO[bytes], rules: Rules) -> list[SumMatrix]:
         raise FormatError("a sum is there twice")
     ranges = {name: _range(name, found, rules) for name in found.numbers}
     names, people = tuple(sorted(found.numbers)), _people(found, rules)
-    unit = SumMatrix(found.outcome, names, people, sums, products, ranges, found.leverage, found.round)
-    if len(unit.levels) - len({column for column, _ in unit.levels}) >= MAX_COHORTS:
+    facts = (found.leverage, found.support, found.arrangements, found.round)
+    unit = SumMatrix(found.outcome, names, people, sums, products, ranges, *facts)
+    if unit.free_levels >= MAX_COHORTS:
         raise FormatError(f"categories must have fewer than {MAX_COHORTS} levels beside the first of each column")
     if set(sums) != set(product(unit.numbers, unit.groups)):
         raise FormatError("sums must have one for each number, over everybody and over each category that people have")
     if set(products) != set(combinations_with_replacement(unit.numbers, 2)):
         raise FormatError("products must have one for each two numbers, and for each with itself")
-    for number, one in enumerate(found.sums, 1):
-        _check_sum(number, one, unit, rules)
-    for number, two in enumerate(found.products, 1):
-        _check_product(number, two, unit, rules)
-    _check_leverage(unit)
-    if unit.fit is not None:
-        _check_round(unit, unit.fit, rules)
     return [unit]
+
+
+def _bits(values: float) -> int:
+    """Of a sum that may have so many values; 0: any."""
+    return MAX_BITS if not values else min(MAX_BITS, math.ceil(math.log2(values + 1)))
 
 
 def _range(name: str, found: MatrixFile, rules: Rules) -> float:
@@ -190,59 +204,3 @@ def _people(found: MatrixFile, rules: Rules) -> CrossTable:
     if len(row) != 1 or not isinstance(row[0], int) or not 0 < row[0] <= MAX_COUNT:
         raise FormatError("people of no category must be one row of one number")
     return CrossTable("people", (), (), {(): row[0]})
-
-
-def _check_sum(place: int, one: NumberSum, of: SumMatrix, rules: Rules) -> None:
-    low, high = rules.bounds[one.number]
-    slack = 1e-9 * max(1.0, abs(low), abs(high)) * one.people
-    if one.people != of.counts[of.place(*([one.group] if one.group else []))]:
-        raise FormatError(f"sum {place}: people is not the number of people of the category")
-    if not low * one.people - slack <= one.sum <= high * one.people + slack:
-        raise FormatError(f"sum {place}: it lies outside what the declared bounds allow")
-    square = of.products[one.number, one.number].sum
-    if one.sum * one.sum > square * one.people * (1 + 1e-9):
-        raise FormatError(f"sum {place}: it is larger than the sum of squares allows")
-
-
-def _check_product(place: int, one: ProductSum, of: SumMatrix, rules: Rules) -> None:
-    ends = [a * b for a, b in product(*(rules.bounds[name] for name in one.numbers))]
-    low = 0.0 if one.numbers[0] == one.numbers[1] and min(ends) < 0 else min(ends)
-    slack = 1e-9 * max(1.0, *map(abs, ends)) * of.people
-    if not low * of.people - slack <= one.sum <= max(ends) * of.people + slack:
-        raise FormatError(f"product {place}: it lies outside what the declared bounds allow")
-    if one.apart > of.people:
-        raise FormatError(f"product {place}: apart is more than people")
-    try:
-        expect_shares(one.products, of.people)
-    except ValueError as error:
-        raise FormatError(f"product {place}: {error}") from None
-    x, y = (of.products[name, name].sum for name in one.numbers)
-    if one.sum * one.sum > x * y * (1 + 1e-6):
-        raise FormatError(f"product {place}: it is larger than those of its numbers with themselves allow")
-
-
-def _check_leverage(of: SumMatrix) -> None:
-    """A category of k people is a column of which each of them has one k-th: less cannot be true."""
-    try:
-        expect_shares(of.leverage, of.people)
-    except ValueError as error:
-        raise FormatError(f"leverage: {error}") from None
-    smallest = min([of.people, *(of.counts[of.place(level)] for level in of.levels)])
-    if any(part < min(1.0, n / smallest) - 1e-6 for n, part in enumerate(of.leverage, 1)):
-        raise FormatError("leverage: it is less than that of the smallest category")
-
-
-def _check_round(of: SumMatrix, fit: LogisticRound, rules: Rules) -> None:
-    if not rules.rounds:
-        raise FormatError("this node's policy serves no rounds")
-    column, _, level = of.outcome.partition(":")
-    if (column, level) not in of.levels or column in {one[0] for one in fit.columns if one}:
-        raise FormatError("outcome is no category that anybody has, or is a column as well")
-    if not {one for one in fit.columns if len(one) == 2} <= set(of.levels):
-        raise FormatError("round: a column is no category that anybody has")
-    if {one[0] for one in fit.columns if len(one) == 2} | {column} != set(of.table.columns):
-        raise FormatError("categories must be those of outcome and columns")
-    try:
-        expect_whole(fit, of.numbers, of.people)
-    except ValueError as error:
-        raise FormatError(f"round: {error}") from None

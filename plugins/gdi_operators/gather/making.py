@@ -25,7 +25,7 @@ from gdi_operators.gather import keep, merge, versions
 from gdi_operators.hooks.gateway import GatewayClient
 from gdi_operators.hooks.token_broker import TokenBrokerHook
 from gdi_operators.results import store
-from gdi_operators.results.folder import ANSWER, COLUMNS, PLOT, SUMMARY, Summary, release_file
+from gdi_operators.results.folder import ANSWER, COLUMNS, PLOT, SUMMARY, Kept, Summary, release_file, twice_in
 from gdi_operators.results.whole_file import write
 from gdi_operators.runs import NODE, item_of
 from gdi_operators.settings import settings
@@ -69,6 +69,9 @@ def answer_of(
             title = versions.title_of(entry.workflow.title, version, without)
             if whose := cohorts.chosen((origin.get("parameters") or {}).get(cohorts.PARAMETER)).words:
                 title = f"{title}: {whose}"
+            if twice := twice_in(map(Kept.model_validate, released), {i.node: i.datasets for i in run.plan}):
+                log.warning("%s", " ".join(twice))
+                title = f"{title} · some people counted twice"
             result |= _merged(declared.kind, kept, result["nodes"], folder, title, without)
     progress = hook.progress(run.id) if missing else None
     admitted_workflow.keep(entry, run)

@@ -35,7 +35,7 @@ from gdi.releases.columns import AnswerSpan
 from gdi_operators.admitted_workflow import entry_of_run
 from gdi_operators.jobs.api import Unavailable, asking, in_airflow
 from gdi_operators.results import answer, crate
-from gdi_operators.results.folder import ANSWER, COLUMNS, TITLES, Results, Summary, find
+from gdi_operators.results.folder import ANSWER, COLUMNS, TITLES, Results, Summary, find, twice_in
 
 router = APIRouter()
 MAX_PAGE = 1000  # rows
@@ -168,7 +168,7 @@ def _view(found: Results, run: m.Run | None, notes: list[str]) -> ResultsView:
             notes.append(f"The file {shown} cannot be shown ({type(error).__name__}): clear the task gather.")
     releases = [
         ReleaseView(
-            **r.model_dump(exclude={"signature", "suffix", "url"}),
+            **r.model_dump(exclude={"signature", "suffix", "url", "overlaps"}),
             title=(kept.release_titles.get(r.name) if kept else None) or r.name,
             unit=r.unit,
             reasons=r.reasons,
@@ -216,7 +216,7 @@ def _incomplete(kept: Summary) -> list[str]:
             f"This is version {kept.answer_version} of the answer; what was there before is among the files, and links"
             " to the run lead here."
         )
-    return found
+    return found + twice_in(kept.releases, {node: one.datasets for node, one in kept.nodes.items()})
 
 
 def _workflow(name: str, run: m.Run | None, kept: Summary | None) -> WorkflowView:

@@ -5,7 +5,7 @@ never from a request.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gdi.contracts.gateway_api import Released
 from gdi.contracts.ids import NODE_ID, RELEASE_NAME, KindName, NodeId, matches
+from gdi.contracts.overlaps import counted_twice
 from gdi.kit.settings import SettingsError
 from gdi.releases.columns import sha256_of
 from gdi.releases.registry import kinds
@@ -115,6 +116,12 @@ class Summary(BaseModel):
     answer_version: int = 1
     missing: dict[str, str] = Field(default_factory=dict)
     earlier: list[AnswerVersion] = Field(default_factory=list)
+
+
+def twice_in(releases: Iterable[Kept], datasets: Mapping[str, Collection[str]]) -> list[str]:
+    """Whom the answer of these releases counts twice, in sentences. `datasets`: of the run, by node."""
+    shared = {release.node: release.overlaps for release in releases}
+    return counted_twice(shared, {node: datasets[node] for node in shared if node in datasets})
 
 
 def version_file(version: int, name: str) -> str:

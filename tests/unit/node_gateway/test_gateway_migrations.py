@@ -84,6 +84,23 @@ async def test_a_database_of_an_older_commit_is_upgraded_with_its_data(
     await database.close()
 
 
+async def test_what_left_under_another_name_of_a_variant_is_found_again(tmp_path: Path) -> None:
+    """Of before keys were normalised: a contig's other name, alleles that are not trimmed, a symbol, and both names."""
+    path = old(tmp_path, "abfb968")
+    with sqlite3.connect(path) as connection:
+        (numbers,) = connection.execute("SELECT numbers FROM ledger").fetchone()
+        names = [("chr1", 7, "AT", "CT"), ("NC_000002.11", 9, "a", "<INS:ME:ALU>"), ("chr1", 5, "A", "C")]
+        for chrom, pos, ref, alt in names:
+            connection.execute("INSERT INTO ledger VALUES (1, ?, ?, ?, ?, ?, 1)", (chrom, pos, ref, alt, numbers))
+    connection.close()
+    database = opened(path)
+    await database.create()
+    async with database.read() as c:
+        cells = (await c.execute(sa.select(db.ledger_cells.c.topic, db.ledger_cells.c.key))).all()
+    assert sorted(map(tuple, cells)) == [("1:5", "1:5:A:C"), ("1:7", "1:7:A:C"), ("2:9", "2:9:A:<INS:ME:ALU>")]
+    await database.close()
+
+
 async def test_what_is_wrong_is_told_and_left_alone(tmp_path: Path) -> None:
     path = old(tmp_path, "f3993a8")
     with sqlite3.connect(path) as connection:

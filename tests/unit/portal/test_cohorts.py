@@ -46,7 +46,9 @@ async def test_a_person_chooses_a_cohort_and_types_none(world: PortalWorld) -> N
     assert "sex = female; sex = male; everybody with values for growth" in await alice.get("/datasets")
     form = await alice.get(f"/workflows/{WORKFLOW}")
     assert f"sex = male (only in {A})" in form and "sex = female</option>" in form and "<b>other" not in form
-    assert 'name="cohort"' not in await alice.get("/workflows/gwas"), "it takes none"
+    assert 'name="cohort"' not in await alice.get("/workflows/sample-qc"), "it takes none"
+    gwas = await alice.get("/workflows/gwas")
+    assert "everybody with values for growth" in gwas and "sex = female" not in gwas
     chosen = {"dataset": [A, B], "p.regions": "3", "cohort": json.dumps(FEMALE)}
     page = (await alice.post(f"/workflows/{WORKFLOW}/check", 200, **chosen)).text
     assert "<dt>Whose numbers?</dt><dd>sex = female</dd>" in page
@@ -65,6 +67,25 @@ async def test_a_person_chooses_a_cohort_and_types_none(world: PortalWorld) -> N
     for wrong in ("{", *map(json.dumps, WRONG)):
         page = (await alice.post(f"/workflows/{WORKFLOW}/check", 422, **{**chosen, "cohort": wrong})).text
         assert "Please correct this first:" in page
+
+
+async def test_an_older_epoch_is_chosen_in_the_form(world: PortalWorld) -> None:
+    alice = await PageVisitor(world, "token-alice").sign_in("secret-of-alice")
+    form = await alice.get(f"/workflows/{WORKFLOW}")
+    assert f'name="epoch.{B}"' in form and f'name="epoch.{A}"' not in form, "A has one epoch only"
+    assert "The newest (epoch 3)</option>" in form and '<option value="1">epoch 1</option>' in form
+    chosen = {"dataset": [A, B], "p.regions": "3", f"epoch.{B}": "2"}
+    back = (await alice.post(f"/workflows/{WORKFLOW}/change", 200, **chosen, cohort=json.dumps(FEMALE))).text
+    assert '<option value="2" selected>' in back and "selected>sex = female</option>" in back
+    for cohort, wanted in ((FEMALE, {**FEMALE, "epochs": {B: 2}}), (None, {"epochs": {B: 2}})):
+        named = {"cohort": json.dumps(cohort)} if cohort else {}
+        page = (await alice.post(f"/workflows/{WORKFLOW}/check", 200, **chosen, **named)).text
+        sent = {"dataset": [A, B], "parameters": html.unescape(hidden(page, "parameters"))}
+        assert "epoch 2</dd>" in page
+        await alice.post(f"/workflows/{WORKFLOW}/start", **sent, consent="yes", days="1")
+        assert given(world)[-1] == wanted
+    for odd, status in (("0", 422), ("-1", 200), ("two", 200), ("9" * 9, 200)):
+        await alice.post(f"/workflows/{WORKFLOW}/check", status, **{**chosen, f"epoch.{B}": odd})
 
 
 async def test_who_may_not_use_a_dataset_is_told_nothing_of_its_cohorts(world: PortalWorld) -> None:
@@ -93,8 +114,10 @@ async def test_api_wes_and_schedules_take_it_and_refuse_what_is_none(world: Port
         assert checked.json()["mistakes"]
         sent = {**wes, "workflow_params": json.dumps({"datasets": [A, B], "cohort": wrong})}
         assert (await world.alice.post("/ga4gh/wes/v1/runs", data=sent)).status_code == 400
-    other = world.start(workflow="gwas", parameters={"cohort": FEMALE})
-    assert "gwas takes no cohort but everybody" in (await world.alice.post("/v1/runs", json=other)).json()["detail"]
+    other = world.start(workflow="sample-qc", parameters={"cohort": FEMALE})
+    assert (
+        "sample-qc takes no cohort but everybody" in (await world.alice.post("/v1/runs", json=other)).json()["detail"]
+    )
     assert len(world.airflow.runs) == 2
 
 

@@ -152,3 +152,20 @@ def test_the_simulation_is_the_same_each_time_and_confounded_where_it_says(peopl
     assert people[0] == phenotypes.Person("HG00098", "female", 67, "south", 163.6, 3.0, 25.4, "false", 0.3071)
     assert abs(table.select(pl.corr("bmi", "ancestry")).item()) > 0.3
     assert abs(table.select(pl.corr("height", "ancestry")).item()) < 0.1
+
+
+@pytest.mark.parametrize("named", [{"variables": "weight"}, {"table": "illness"}], ids=["variables", "table"])
+def test_of_a_cohort_the_complete_people_alone_are_counted(named: dict[str, str], tmp_path: Path) -> None:
+    rows = [("female", "1"), ("male", ""), ("female", ""), ("", "2"), ("male", "3"), ("male", "4")]
+    table = tmp_path / "s.tsv"
+    lines = [f"p{n}\t{sex}\t{bmi}" for n, (sex, bmi) in enumerate(rows)]
+    table.write_text("\n".join(["person\tsex\tbmi", *lines[:3], "", *lines[3:]]) + "\n")
+    described = {"person": "person", "format": "tsv", "variable_sets": {"weight": ["bmi"]}}
+    described |= {"tables": {"illness": ["sex", "bmi"]}}
+    cohort = json.dumps({"cohort": named, "people": described, "all": ["complete"]})
+    done = script("count.py", table, tmp_path / "out.json", "--question", question(["sex"]), "--cohort", cohort)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out.json").read_text())
+    people = [["female", 1], ["male", 2]]
+    assert found["rows"] == ([*people, ["unknown", 1]] if "variables" in named else people)
+    assert len(found["people"]) == sum(n for _, n in found["rows"])

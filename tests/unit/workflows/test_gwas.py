@@ -173,3 +173,27 @@ def test_one_person_without_a_number_costs_that_person_and_one_of_infinity_is_sa
     else:
         counts = {int(row["N"]) for row in rows(tmp_path / "out")}
         assert done.returncode == 0 and max(counts) == 314, done.stderr
+
+
+def test_of_a_variable_set_the_complete_people_alone_are_analysed(nodes: list[Path], tmp_path: Path) -> None:
+    """As if the others were in no table: and the table that has only them is the pooled one of numpy above."""
+    heading, *people = (nodes[0] / "samples.tsv").read_text().splitlines()
+    place = heading.split("\t").index("bmi")
+    part, alone = tmp_path / "part", tmp_path / "alone"
+    for folder in (part, alone):
+        folder.mkdir()
+        shutil.copy(nodes[0] / "cohort.vcf.gz", folder)
+    kept = [one for number, one in enumerate(people) if number % 4]
+    without = ["\t".join([*one.split("\t")[:place], "", *one.split("\t")[place + 1 :]]) for one in people]
+    table = [full if full in kept else empty for full, empty in zip(people, without, strict=True)]
+    (part / "samples.tsv").write_text("\n".join([heading, *table]) + "\n")
+    (alone / "samples.tsv").write_text("\n".join([heading, *kept]) + "\n")
+    described = {"person": "person", "format": "tsv", "variable_sets": {"weight": ["bmi", "sex"]}}
+    question = json.dumps({"cohort": {"variables": "weight"}, "people": described, "all": ["complete"]})
+    gwas_kit.must(
+        *("people.py", part / "cohort.vcf.gz", part / "samples.tsv", part / "cohort.json", "--question", question)
+    )
+    asked = Question("ldl", covariates=("age",))
+    found = analyse(part, asked, "--cohort", part / "cohort.json").read_text()
+    assert found == analyse(alone, asked).read_text() != analyse(nodes[0], asked).read_text()
+    assert json.loads(found.splitlines()[0][1:])["people"] == len(kept)

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import IO
 
 from bgzf import section_lines
+from genotype_filter import GenotypeFilter
 from slices import slice_records
 from vcf import FIXED, Place, Record, VcfError, count, fail, parsed, records
 
 
-def write(out: IO[str], record: Record, people: list[int] | None = None) -> None:
+def write(out: IO[str], record: Record, counts: GenotypeFilter, people: list[int] | None = None) -> None:
     """`people`: the columns that are counted; everybody's where it is None."""
+    record = counts.apply(record)
     if people is not None:
         cells = record.genotypes.split("\t")
         record = replace(record, genotypes="\t".join([cells[place] for place in people]))
@@ -44,7 +46,7 @@ def section(options: argparse.Namespace, samples: int, people: list[int] | None 
             if place["skip"] != -1:
                 for record in parsed(counted(), samples + FIXED if options.region else 0):
                     if isinstance(record, Record):
-                        write(out, record, people)
+                        write(out, record, options.filter, people)
         except VcfError as error:
             fault = {"fault": error.kind, "line": error.line}
         out.write(json.dumps({"lines": lines, **fault}) + "\n")
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--places", type=Path, help="of the file's sections, of which this is one")
     parser.add_argument("--slices", nargs="*", help="of each file, which is a slice, its region")
+    parser.add_argument("--filter", type=GenotypeFilter.of, default=GenotypeFilter(), help="which genotypes count")
     parser.add_argument("--people", type=Path, help="which columns are of which group")
     parser.add_argument("--group", type=int, default=0, help="of which only its people are counted")
     options = parser.parse_args()
@@ -70,7 +73,7 @@ def main() -> None:
         try:
             with options.out.open("w") as out:
                 for record in slice_records(options.vcf, options.slices, found["samples"]):
-                    write(out, record, people)
+                    write(out, record, options.filter, people)
         except VcfError as error:
             fail(error)
         return
@@ -84,7 +87,7 @@ def main() -> None:
         with options.out.open("w") as out:
             reading = records(options.vcf, Place(*start) if start else None, found["samples"])
             for record in islice(reading, first - before, end - before):
-                write(out, record, people)
+                write(out, record, options.filter, people)
     except VcfError as error:
         fail(error)
 

@@ -151,7 +151,8 @@ def _text(raw: bytes, number: int) -> str:
 @dataclass(frozen=True)
 class Record:
     """One line of data. `genotypes` are the samples' columns as they stand; `gt` is where GT is among their fields, -1
-    where it is absent. `why`: a reason of `variants.WITHHELD` where a release cannot name it.
+    where it is absent. `why`: a reason of `variants.WITHHELD` where a release cannot name it. `passed`: FILTER is PASS;
+    `fields`: what the samples' columns have.
     """
 
     place: Place
@@ -162,6 +163,8 @@ class Record:
     gt: int
     genotypes: str
     why: str = ""
+    passed: bool = True
+    fields: tuple[str, ...] = ("GT",)
 
     @property
     def line(self) -> int:
@@ -240,9 +243,10 @@ def _record(text: str, place: Place, columns: int) -> Record:
     if ref.strip(BASES) not in ("", "*", "."):
         raise VcfError("VcfFormatError", number, f"REF is not of the letters {BASES}")
     alts = [] if alt == NO_ALTERNATE else [a if a.startswith("<") else a.upper() for a in alt.split(",")]
-    fields = cells[8].split(":")
+    fields = tuple(cells[8].split(":"))
     gt = fields.index("GT") if "GT" in fields else -1
-    return Record(place, chrom, int(pos), ref, alts, gt, cells[FIXED], why_uncounted(chrom, int(pos), ref, alts))
+    why, passed = why_uncounted(chrom, int(pos), ref, alts), cells[6] == "PASS"
+    return Record(place, chrom, int(pos), ref, alts, gt, cells[FIXED], why, passed, fields)
 
 
 def count(record: Record) -> list[dict[str, Any]]:

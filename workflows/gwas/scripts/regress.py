@@ -22,6 +22,7 @@ from vcf import FIXED, Place, Record, VcfError, fail, pairs, parsed, read, recor
 BLOCK = 256  # variants that are worked on at once
 STEPS, CLOSE = 30, 1e-8  # Newton's steps at most; the largest change of the last one
 LARGEST = 30.0  # an effect (log odds) beyond this is separation, not an estimate
+OUTSIDE = "\t"  # the name of nobody
 TRUE, FALSE = ("true", "1", "yes", "case"), ("false", "0", "no", "control")
 MAX_BYTES = 1024**3
 HEADING = [
@@ -309,6 +310,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--question", required=True, help="JSON: {person, phenotype, covariates, model}")
     parser.add_argument("--places", type=Path, help="of the file's sections, of which this is one, with the header")
+    parser.add_argument("--cohort", type=Path, help="which columns are analysed; all without it")
     options = parser.parse_args()
     question = json.loads(options.question)
     ranges = json.loads(options.regions.read_text())
@@ -337,6 +339,9 @@ def main() -> None:
 
     try:
         names = names_of(parsed(section_lines(options.vcf, places[0])) if places else read(options.vcf))
+        if options.cohort:
+            (inside,) = json.loads(options.cohort.read_text())
+            names = [name if place in inside else OUTSIDE for place, name in enumerate(names)]
         of = design(options.samples, names, question)
         if len(of.places) < of.covariates.shape[1] + 3:
             wrong(1, "too few people are complete and in the genotypes' file")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
 from itertools import combinations_with_replacement
@@ -17,6 +18,9 @@ import numpy as np
 
 LARGEST = 50  # people of whom is told which part of a sum they have
 DEPENDENT = 1e-13  # of a combination of columns: what twelve digits of its sums cannot show
+MODULI = [int(times * 10**power) for power in range(1, 12) for times in (1, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)]  # units
+BITS, SOME_BITS = 40.0, 3.0  # of a sum; of a remainder that is more than even or odd
+DRAWS, PARTS = 300, (0.95, 0.999)  # of combinations of columns; of a sum of squares
 Vector = np.ndarray[Any, Any]
 
 
@@ -48,6 +52,30 @@ def step_of(values: Vector) -> float | None:
     return None
 
 
+def odd(values: Vector) -> list[tuple[int, float]]:
+    """Of each of MODULI by which not all have the same remainder: how many people have another than the commonest, of
+    whom alone a sum's remainder is, and how many bits that has.
+    """
+    found, step = [], step_of(values)
+    units = 10.0 ** min(9, 15 - math.ceil(math.log10(max(1.0, float(np.abs(values).max())))))
+    whole = np.rint(values * units).astype(np.int64)
+    for modulus in (one for one in MODULI if one <= np.ptp(whole)):
+        if others := len(values) - int(np.unique(whole % modulus, return_counts=True)[1].max()):
+            found.append((others, min(BITS, math.log2(modulus / units / step)) if step else BITS))
+    return found
+
+
+def fewest_odd(values: Vector, bits: float = 0.0) -> int:
+    """Of remainders of at least so many bits; 0 where there is none."""
+    return min((people for people, of in odd(values) if of >= bits), default=0)
+
+
+def arrangements(values: Vector) -> float:
+    """log2 of in how many ways people can have these values."""
+    _, counts = np.unique(values, return_counts=True)
+    return (math.lgamma(len(values) + 1) - sum(math.lgamma(int(one) + 1) for one in counts)) / math.log(2)
+
+
 def number_sum(name: str, values: Vector, group: tuple[str, str] | None) -> dict[str, Any]:
     return {
         "number": name,
@@ -59,6 +87,7 @@ def number_sum(name: str, values: Vector, group: tuple[str, str] | None) -> dict
         "squares": shares((values - values.mean()) ** 2),
         "apart": int(away(values).sum()),
         "values": len(np.unique(values)),
+        "odd": fewest_odd(values, SOME_BITS if group else 0.0),
     }
 
 
@@ -73,9 +102,41 @@ def leverages(design: Vector) -> list[float]:
 def largest(design: Vector) -> list[float]:
     """The same of a design as it is."""
     sizes = np.sqrt((design**2).sum(axis=0))
-    left, sizes, _ = np.linalg.svd(design[:, sizes > 0] / sizes[sizes > 0], full_matrices=False)
-    each = np.sort((left[:, sizes > DEPENDENT * sizes[0]] ** 2).sum(axis=1))[::-1][:LARGEST]
+    each = np.sort((basis(design[:, sizes > 0] / sizes[sizes > 0]) ** 2).sum(axis=1))[::-1][:LARGEST]
     return [min(1.0, float(one)) for one in each.cumsum()]
+
+
+def basis(columns: Vector) -> Vector:
+    """Columns of length 1, at right angles, of which the given ones are combinations."""
+    left, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(left[:, sizes > DEPENDENT * sizes[0]])
+
+
+def support(values: Vector, members: list[Vector]) -> list[int]:
+    """The fewest people who have each of PARTS of the sum of squares of a combination of columns with a number in it;
+    for the last part also those who alone have a number's last digits, by as much more as these have fewer than BITS.
+    Combinations that are 0 for most people are found as those that are 0 for a few drawn at random: DRAWS of them, with
+    somebody of each category among the few. `values`: people × numbers; `members`: of each category, who is in it.
+    """
+    n, random = len(values), np.random.default_rng(862)
+    varying = values[:, np.ptp(values, axis=0) > 0]
+    scaled = (varying - varying.mean(axis=0)) / (varying.std(axis=0) + (varying.shape[1] == 0))
+    inside = [np.flatnonzero(one) for one in members]
+    categories = basis(np.column_stack([np.ones(n), *members]).astype(float))
+    columns = basis(np.column_stack([categories, scaled]))
+    combinations = [scaled - np.median(scaled, axis=0)]
+    for _ in range(DRAWS if columns.shape[1] > categories.shape[1] else 0):
+        some = [int(random.choice(one)) for one in inside]
+        rows = dict.fromkeys([*some, *map(int, random.integers(n, size=2 * columns.shape[1]))])
+        few = columns[list(rows)[: columns.shape[1] - 1]]
+        combinations.append((columns @ np.linalg.svd(few, full_matrices=True)[2][-1])[:, None])
+    tried = np.hstack(combinations)
+    own = np.linalg.norm(tried - categories @ (categories.T @ tried), axis=0)
+    tried = tried[:, own >= 1e-6 * np.linalg.norm(tried, axis=0)]  # who is in categories is told as a table
+    squares = np.sort(tried**2, axis=0)[::-1].cumsum(axis=0)
+    found = [int((squares < part * squares[-1]).sum(axis=0).min(initial=n - 1)) + 1 for part in PARTS]
+    digits = [people * BITS / max(1.0, bits) for column in values.T for people, bits in odd(column)]
+    return [*found[:-1], min(found[-1], *map(math.ceil, digits))] if digits else found
 
 
 def release(
@@ -103,6 +164,7 @@ def facts(names: list[str], categories: list[str], levels: list[list[str]], valu
                 "sum": float((values[:, i] * values[:, j]).sum()),
                 "products": shares(np.abs(middle[:, i] * middle[:, j])),
                 "apart": int((others[i] & others[j]).sum()),
+                "odd": fewest_odd(values[:, i] * values[:, j], SOME_BITS),
             }
         )
     design = np.column_stack([np.ones(len(values)), values, *(members[g] for g in groups)]).astype(float)
@@ -113,7 +175,9 @@ def facts(names: list[str], categories: list[str], levels: list[list[str]], valu
         "categories": categories,
         "people": [[*key, n] for key, n in sorted(counts.items())],
         "steps": steps,
+        "arrangements": {name: arrangements(values[:, i]) for i, name in enumerate(names)},
         "leverage": leverages(design),
+        "support": support(values, list(members.values())),
         "sums": sums,
         "products": products,
     }

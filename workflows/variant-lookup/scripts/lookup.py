@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bgzf import section_lines
+from genotype_filter import GenotypeFilter
 from variants import BASES, normal
 from vcf import FIXED, Record, VcfError, count, fail, parsed, read
 
@@ -57,6 +58,14 @@ def parts(vcf: Path, places: list[dict[str, int | None]], contigs: set[str]) -> 
                 yield replace(found, place=found.place._replace(line=found.line + number * 10**9))
 
 
+def of_people(record: Record, columns: list[int] | None) -> Record:
+    """Of the people of these columns; of everybody where it is None."""
+    if columns is None:
+        return record
+    cells = record.genotypes.split("\t")
+    return replace(record, genotypes="\t".join([cells[place] for place in columns]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("vcf", type=Path)
@@ -64,9 +73,13 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--variants", required=True, help="JSON: a list of CHROM:POS:REF:ALT")
     parser.add_argument("--places", type=Path, help="of the file's parts, which `vcf` has one after the other")
+    parser.add_argument("--cohort", type=Path, help="which columns are of which group")
+    parser.add_argument("--group", type=int, default=0, help="of which only its people are counted")
+    parser.add_argument("--filter", type=GenotypeFilter.of, default=GenotypeFilter(), help="which genotypes count")
     options = parser.parse_args()
     asked = wanted(json.loads(options.variants))
     places = json.loads(options.places.read_text()) if options.places else []
+    columns = json.loads(options.cohort.read_text())[options.group] if options.cohort else None
     reading = parts(options.vcf, places, {contig for contig, *_ in asked}) if places else read(options.vcf)
     try:
         with options.out.open("w") as out:
@@ -74,8 +87,9 @@ def main() -> None:
                 if not isinstance(found, Record):
                     people = sorted(hashlib.sha256(name.encode()).hexdigest() for name in found)
                     options.people.write_text(json.dumps({"people": people}) + "\n")
-                elif any(normal(found.chrom, found.pos, found.ref, a) in asked for a in found.alts):
-                    out.writelines(json.dumps(row) + "\n" for row in count(found))
+                elif columns != [] and any(normal(found.chrom, found.pos, found.ref, a) in asked for a in found.alts):
+                    counted = of_people(options.filter.apply(found), columns)
+                    out.writelines(json.dumps(row) + "\n" for row in count(counted))
     except VcfError as error:
         if not places:
             fail(error)

@@ -139,6 +139,7 @@ export interface Released {
   sites_withheld: number | null;
   withheld: Record<string, number>;
   cohort: CohortChoice | null;
+  overlaps: SharedPeople[];
 }
 
 export interface ResultsFile {
@@ -178,6 +179,12 @@ export interface RuleProgress {
   failed: number;
   started_at: number | null;
   ended_at: number | null;
+}
+
+export interface SharedPeople {
+  dataset: string;
+  other: string;
+  node: string | null;
 }
 
 export interface Standing {
