@@ -121,10 +121,10 @@ def test_the_same_round_gets_the_same_bytes_from_the_ledger_and_costs_nothing() 
 
 
 def test_all_rounds_together_are_half_as_many_equations_as_people_who_differ() -> None:
-    """Each is 3 + 6 + 1 numbers; of 200 people hardly 100 may be told, whatever the run and the outcome."""
+    """Each is 3 + 6 + 1 numbers; of 200 people hardly 90 may be told, whatever the run and the outcome."""
     node = RoundNode(PEOPLE[:200], RULES)
     told = sum(bool(node.round(ASKED, [0, 0, 0.001 * n])["columns"]) for n in range(12))
-    assert told == 9 and node.withheld == {"equations": 1}
+    assert told == 8 and node.withheld == {"equations": 1}
     assert not node.round(question("ill:false", ["age", "bmi"]), [0, 0, 0])["columns"]
     assert node.withheld == {"equations": 1}
 

@@ -24,7 +24,12 @@ def upgrade() -> None:
     last: tuple[object, ...] = ("", "", "", 0, "")  # page by page: the table is written meanwhile
     order = [table.c[name] for name in names[:5]]
     while True:
-        page = sa.select(*table.c).where(sa.tuple_(*order) > sa.tuple_(*last)).order_by(*order).limit(BATCH)
+        page = (
+            sa.select(*table.c)
+            .where(sa.tuple_(*order) > sa.tuple_(*map(sa.literal, last)))
+            .order_by(*order)
+            .limit(BATCH)
+        )
         rows = connection.execute(page).mappings().all()
         if not rows:
             return
