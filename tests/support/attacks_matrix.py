@@ -63,7 +63,7 @@ async def honest(node: DisclosureNode) -> int:
     return int(found["1", "1"])
 
 
-@attack("author", "sums+bits+equations+odd", honest)
+@attack("author", "sums+bits+equations+odd+leverage", honest)
 async def the_men_who_do_not_smoke(node: DisclosureNode) -> list[str]:
     """No woman smokes, and all but eight men do: their sum is the difference of two."""
     described(node)
