@@ -103,6 +103,7 @@ PLACES = {
     "id": "0" * 32,
     "name": "counts",
     "stop": "1",
+    "number": "1",
 }
 
 

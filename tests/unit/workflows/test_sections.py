@@ -58,7 +58,9 @@ def counted(scripts: Any, file: Path, index: bytes, count: int, folder: Path, sa
     for n in range(count):
         section, out = folder / "section.vcf.gz", folder / "D" / f"0.{n}.jsonl"
         section.write_bytes(b"".join(whole[start:end] for start, end in plan.ranges(n + 1, len(whole))))
-        scripts.count.section(SimpleNamespace(vcf=section, places=folder / "places.json", region=n, out=out), samples)
+        options = SimpleNamespace(vcf=section, places=folder / "places.json", region=n, out=out)
+        options.filter = scripts.count.GenotypeFilter()
+        scripts.count.section(options, samples)
         parts.append(out)
     return parts
 
@@ -73,7 +75,7 @@ def whole(scripts: Any, file: Path, folder: Path) -> dict[str, Any]:
     (folder / "W").mkdir(exist_ok=True)
     with (folder / "W" / "0.jsonl").open("w") as out:
         for record in scripts.vcf.records(file):
-            scripts.count.write(out, record)
+            scripts.count.write(out, record, scripts.count.GenotypeFilter())
     return gather(scripts, [folder / "W" / "0.jsonl"])
 
 

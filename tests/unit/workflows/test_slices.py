@@ -64,7 +64,7 @@ def written(scripts: Any, records: Any, file: Path) -> Path:
     file.parent.mkdir(exist_ok=True)
     with file.open("w") as out:
         for record in records:
-            scripts.count.write(out, record)
+            scripts.count.write(out, record, scripts.count.GenotypeFilter())
     return file
 
 
