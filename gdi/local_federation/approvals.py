@@ -27,8 +27,15 @@ def approved(workflows: Path) -> list[dict[str, str]]:
 
 
 def approve(policy: Path, versions: Sequence[dict[str, str]]) -> bool:
-    """Adds the versions that the policy does not approve yet, in one step; whether there were some."""
-    document: dict[str, Any] = yaml.safe_load(policy.read_text())
+    """Adds the versions that the policy does not approve yet, in one step; whether there were some. A policy that
+    somebody is writing at this moment, or that is none, is left as it is.
+    """
+    try:
+        document: Any = yaml.safe_load(policy.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    if not isinstance(document, dict) or not isinstance(document.get("workflows"), list):
+        return False
     new = [version for version in versions if version not in document["workflows"]]
     if new:
         document["workflows"] = [*document["workflows"], *new]

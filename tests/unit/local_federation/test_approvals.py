@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from gdi.contracts.workflow_files import digest_of
@@ -40,3 +41,11 @@ def test_a_catalogue_that_cannot_be_read_is_looked_at_again(tmp_path: Path) -> N
     watch.look()
     watch.start()
     watch.stop()
+
+
+@pytest.mark.parametrize("found", ["", "floor: 7\n", "workflows:\n", "workflows: [{name\n", "- 1\n"])
+def test_a_policy_that_somebody_is_writing_is_left_as_it_is(tmp_path: Path, found: str) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(found)
+    assert not approve(policy, approved(workflow(tmp_path / "catalogue", "counts").parent))
+    assert policy.read_text() == found
